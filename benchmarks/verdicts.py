@@ -1,8 +1,9 @@
 """Verdicts of filters against dolma's taggers and IBM's data-prep-toolkit, rule by rule, on the same documents.
 
-`python -m benchmarks.verdicts` writes docs/verdicts.md (some minutes). Each peer runs in an environment of its own, which `make
-taggers` makes: their pins agree neither with Lehr's nor with each other's. Where both have a rule, both scores are held against the
-same threshold. Ends with an error if one verdict differs for which no reason is known (benchmarks/taggers/rules.py).
+`python -m benchmarks.verdicts` writes docs/verdicts.md (some minutes). Each peer runs in an environment of its own, which
+`make taggers` makes: their pins agree neither with Lehr's nor with each other's. Where both have a rule, both scores are
+held against the same threshold. Ends with an error if one verdict differs for which no reason is known
+(benchmarks/taggers/rules.py).
 """
 
 from __future__ import annotations
@@ -28,11 +29,12 @@ PEERS = (
 )
 _HEAD = """# Verdicts beside other tools
 
-Written by `python -m benchmarks.verdicts`. Of {documents:,} documents (pieces of the shipped text, and pieces into which was put what
-the rules look for) each rule that both have was asked of both, with the same threshold: that of the rule's default. "Dropped" is by
-ours; without a threshold it is where ours counts any. Where a table names a reason, the peer's rule is another one; where it names none, not one verdict may differ, or the command fails.
-`python -m benchmarks.filters` does the same with datatrove, whose rules are ours but for its words (docs/decisions.md).
-Rules that only one of the two has, or that need a model from a hub there (languages, toxicity, presidio's personal information), are not here.
+Written by `python -m benchmarks.verdicts`. Of {documents:,} documents (pieces of the shipped text, and pieces into which
+was put what the rules look for) each rule that both have was asked of both, with the same threshold: that of the rule's
+default. "Dropped" is by ours; without a threshold it is where ours counts any. Where a table names a reason, the peer's
+rule is another one; where it names none, not one verdict may differ, or the command fails. `python -m benchmarks.filters`
+does the same with datatrove, whose rules are ours but for its words (docs/decisions.md). Rules that only one of the two
+has, or that need a model from a hub there (languages, toxicity, presidio's personal information), are not here.
 """
 
 

@@ -1,5 +1,5 @@
-"""What the taggers of dolma 1.2.1 say of documents: `python dolma_scores.py < documents.jsonl > scores.jsonl`, in an environment
-of dolma's own. Imports nothing of Lehr."""
+"""What the taggers of dolma 1.2.1 say of documents: `python dolma_scores.py < documents.jsonl > scores.jsonl`, in an
+environment of dolma's own. Imports nothing of Lehr."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ CODE = CodeStarCoderTaggers2()
 def scores(row: dict[str, Any]) -> dict[str, float]:
     """One number for each kind of span: its score, or how many there are of kinds without scores."""
     extension = row["path"].rpartition(".")[2]
-    document = DocumentWithMetadata("shipped", row["id"], row["text"], metadata={"ext": extension, "max_stars_count": row["stars"]})
+    about = {"ext": extension, "max_stars_count": row["stars"]}
+    document = DocumentWithMetadata("shipped", row["id"], row["text"], metadata=about)
     found: dict[str, float] = {}
     for tagger in (*TAGGERS, *([CODE] if extension else [])):
         for span in tagger.predict(document).spans:

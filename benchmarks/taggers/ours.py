@@ -39,7 +39,7 @@ _CODE_SCORES = ("letters", "html_text", "html_text_characters", "data_characters
 
 
 def scores(document: Document) -> dict[str, float]:
-    """Of every filter, whatever another said; of C4's rules, and of Granite's for XML and HTML, which give none, what they did."""
+    """Of every filter, whatever another said; of C4's rules, and Granite's of XML and HTML, the verdict."""
     found: dict[str, float] = {}
     for name in CONFIGS if document.metadata else TEXT:
         found |= _made(name)(document).scores
@@ -52,7 +52,9 @@ def scores(document: Document) -> dict[str, float]:
     if document.metadata:
         found["granite_code.xml"] = isinstance(_xml()(document), Drop)
     if "granite_code.html_text" in found:
-        found["granite_code.html"] = _within("granite_code", found, "html_text") and _within("granite_code", found, "html_text_characters")
+        found["granite_code.html"] = _within("granite_code", found, "html_text") and _within(
+            "granite_code", found, "html_text_characters"
+        )
     return {name: float(value) for name, value in found.items()}
 
 

@@ -1,4 +1,5 @@
 """Which of our rules has a namesake in a peer, and why the two may differ."""
+# ruff: noqa: E501 (the reasons are cells of a table)
 
 from __future__ import annotations
 

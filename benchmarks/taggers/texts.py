@@ -81,7 +81,7 @@ DAMAGES: dict[str, Callable[[str], str]] = {
     "lorem ipsum": lambda text: text[:500] + " Lorem ipsum dolor sit amet. " + text[500:],
     "bracket": lambda text: text[:500] + " function () { return; } " + text[500:],
     "javascript": lambda text: text[:500] + "\nPlease turn Javascript on.\n" + text[500:],
-    "addresses": lambda text: text[:900] + "".join(f"\nWrite to {c}.doe@example.org or call. " for c in string.ascii_letters[:7]),
+    "addresses": lambda text: text[:900] + "".join(f"\nWrite to {c}.doe@example.org. " for c in string.ascii_letters[:7]),
     "telephones": lambda text: text[:900] + "".join(f"\nCall (415) 555-01{n:02d} today. " for n in range(7)),
     "computers": lambda text: text[:900] + "".join(f"\nPing 192.168.{n}.1 first. " for n in range(7)),
     "xml": lambda text: '<?xml version="1.0"?>\n' + text,

@@ -1,8 +1,8 @@
 """What the transforms of IBM's data-prep-toolkit 1.1.8 say of documents: `python toolkit_scores.py < documents.jsonl >
 scores.jsonl`, in an environment of the toolkit's own. Imports nothing of Lehr.
 
-Its two annotators ask NLTK for words, whose model is fetched from a hub: they are given what blanks separate. The code transform
-asks a hub for a tokenizer, for a score that no rule of Granite's uses: its other functions are called one by one.
+Its two annotators ask NLTK for words, whose model is fetched from a hub: they are given what blanks separate. The code
+transform asks a hub for a tokenizer, for a score that no rule of Granite's uses: its other functions are called one by one.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def scores(rows: list[dict[str, Any]]) -> Iterator[dict[str, float]]:
     table = pa.table({"text": [row["text"] for row in rows], "contents": [row["text"] for row in rows]})
     quality = DocQualityTransform({})
     quality.re_pattern = None  # the list of bad words, which is a file of the user's
-    fineweb = FineWebQualityAnnotatorTransform({"dup_line_char_frac_cname": "fineweb_dup_line_char_frac"})  # both have such a column
+    fineweb = FineWebQualityAnnotatorTransform(
+        {"dup_line_char_frac_cname": "fineweb_dup_line_char_frac"}
+    )  # both have such a column
     for transform in (quality, GopherRepetitionAnnotatorTransform({}), fineweb):
         [table], _ = transform.transform(table)
     names = [name for name in table.column_names if name not in ("text", "contents", "docq_contain_bad_word")]
