@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # with it every command would compile Lehr's modules anew: 1.5 s of a core
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers gym tokenizers lm-eval spark bench \
+.PHONY: help setup demo test test-long fuzz llama-cpp control-plane test-cluster test-cluster-long chart dashboards lint dist image reference lock check-lock peers taggers gym tokenizers lm-eval spark bench \
         clean
 
 help: ## this text
@@ -145,6 +145,21 @@ peers: lm-eval ## install what benchmarks compare with, into ~/.cache/lehr/peers
 	  preshed==3.0.15 murmurhash==1.0.16 blis==1.3.4 wasabi==1.1.3 srsly==2.5.6 catalogue==2.0.10 confection==1.3.4 \
 	  weasel==1.0.1 spacy-legacy==3.0.12 spacy-loggers==1.0.5 cloudpathlib==0.26.0 smart-open==9.0.2 httpx==0.28.1 \
 	  httpcore==1.0.9 orjson==3.11.4 trl==1.16.0 accelerate==1.15.0 datasketch==2.0.0 rensa==0.5.0
+
+# What verdicts of filters are compared with: two environments, since their pins agree neither with Lehr's nor with each other's. dolma has
+# wheels for Python 3.12 at most; with its dependencies as it names them (s3fs==2023.6.0) pip tries versions of boto3 for longer than ten minutes.
+TAGGERS ?= $(HOME)/.cache/lehr/taggers
+taggers: setup ## install dolma 1.2.1 and IBM's data-prep-toolkit 1.1.8 for `python -m benchmarks.verdicts` into ~/.cache/lehr/taggers
+	@$(PY) -m venv $(TAGGERS)/dolma && $(TAGGERS)/dolma/bin/pip install -q --no-deps --only-binary :all: dolma==1.2.1
+	@$(TAGGERS)/dolma/bin/pip install -q --only-binary :all: anyascii==0.3.3 beautifulsoup4==4.15.0 blingfire==0.1.8 boto3==1.44.8 \
+	  detect-secrets==1.4.0 fasttext-wheel==0.9.2 fsspec==2026.9.0 jq==1.13.0 jsonpath-ng==1.16.0 msgspec==0.23.0 necessary==0.4.3 \
+	  nltk==3.10.4 numpy==1.26.4 omegaconf==2.4.0 platformdirs==4.14.9 Pygments==2.21.0 python-dotenv==1.2.4 regex==2026.11.19 \
+	  requests==2.34.2 rich==15.0.0 smart_open==9.0.4 tokenizers==0.19.1 tqdm==4.70.1 uniseg==0.10.1 zstandard==0.25.0
+	@$(PY) -m venv $(TAGGERS)/toolkit && $(TAGGERS)/toolkit/bin/pip install -q --no-deps data-prep-toolkit==1.1.8 \
+	  data-prep-toolkit-transforms==1.1.8
+	@$(TAGGERS)/toolkit/bin/pip install -q --only-binary :all: beautifulsoup4==4.15.0 boto3==1.44.8 mmh3==5.3.1 nltk==3.10.4 \
+	  numpy==2.4.6 pandas==3.1.1 polars==2.1.0 psutil==7.2.2 pyarrow==26.0.1 python-json-logger==4.2.0 requests==2.34.2 rich==15.0.0 \
+	  transformers==4.57.6
 
 # reasoning-gym's generators, apart as the peers are: the package asks for others that have no wheels, or need matplotlib, each for one
 # or two generators (docs/decisions.md). To use them in a run: PYTHONPATH=$(GYM).

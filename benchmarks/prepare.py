@@ -18,6 +18,7 @@ from benchmarks import corpus, loaders
 from benchmarks.common import Record, compared, in_turns, installed
 from lehr.config.data import Data
 from lehr.config.deduplication import Deduplication, NearDuplicates
+from lehr.config.filters.quality import GopherQualityFilter, GopherRepetitionFilter
 from lehr.config.mix import Mix
 from lehr.config.sources import FilesSource
 from lehr.data.dedup.minhash import bands_for
@@ -70,7 +71,9 @@ def prepared(folder: Path) -> list[Record]:
 def _ours(source: Path, folder: Path, near: NearDuplicates | None) -> Callable[[], None]:
     pack = FilesSource(kind="jsonl", path=str(source), license="as shipped")
     copies, out = Deduplication(fuzzy=near), folder / "prepared"
-    data = Data(sources={"pack": pack}, mixes={"all": Mix(weights={"pack": 1})}, deduplication=copies)
+    rules = {"gopher_repetition": GopherRepetitionFilter(), "gopher_quality": GopherQualityFilter()}  # `filters` has no default
+    mixes = {"all": Mix(weights={"pack": 1})}
+    data = Data(sources={"pack": pack}, mixes=mixes, filters=rules, deduplication=copies)
 
     def lehr() -> None:
         shutil.rmtree(out, ignore_errors=True)
@@ -109,9 +112,11 @@ def _without_near_duplicates(documents: list[Any], place: Path, near: NearDuplic
         MinhashDedupFilter,
         MinhashDedupSignature,
     )
+    from datatrove.utils.hashing import HashConfig
 
     bands, rows = bands_for(near.threshold, near.permutations, near.recall)
-    config = MinhashConfig(n_grams=near.shingle_words, num_buckets=bands, hashes_per_bucket=rows)
+    sha1 = HashConfig(hash_fc="sha1")  # its xxhash is given str, which xxhash 4 does not take
+    config = MinhashConfig(n_grams=near.shingle_words, num_buckets=bands, hashes_per_bucket=rows, hash_config=sha1)
     signatures, pairs, removed = (str(place / name) for name in ("signatures", "buckets", "remove"))
     MinhashDedupSignature(signatures, config=config).run(iter(documents), 0, 1)
     for bucket in range(bands):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,8 @@ from lehr.runtime.text import json_line
 
 if TYPE_CHECKING:
     from lehr.artifacts.artifact import Artifact
+    from lehr.config.data import Data
+    from lehr.config.filters import FilterConfig
     from lehr.data.document import Document
     from lehr.data.verdict import Drop, Keep
 
@@ -120,7 +123,8 @@ def try_(recipe: Path, file: Path, source: str | None, overrides: tuple[str, ...
     """Run a recipe's filters on a file, and say of every document whether it is kept, or why not.
 
     A line a document: id, `kept` or the reason, and what the filter that dropped it measured; --json has all scores. FILE may
-    be whatever a source of kind `files` may name. Totals by reason go to stderr. Nothing is written.
+    be whatever a source of kind `files` may name. Totals by reason go to stderr. Models of `data.models` that filters name are
+    trained first, from the recipe's sources. Nothing is left behind.
 
     \b
     Examples:
@@ -159,7 +163,8 @@ def _tried(recipe: Path, file: Path, source: str | None, overrides: tuple[str, .
     from lehr.data.readers import Damage, inputs, read
     from lehr.runtime.errors import UserError
 
-    config = load_recipe(recipe, overrides).data
+    resolved = load_recipe(recipe, overrides)
+    config = resolved.data
     if config is None:
         raise UserError("this recipe has no `data`", where=recipe, remedy="name one that has filters")
     if source and source not in config.sources:
@@ -171,8 +176,30 @@ def _tried(recipe: Path, file: Path, source: str | None, overrides: tuple[str, .
         given = like.model_copy(update={"path": path})
     else:
         given = FilesSource(kind="files", path=path, license="unknown", text_type="prose")
-    judge = filters(config.filters)
-    for each in inputs(given):
-        for whole in read(source or "file", given, each, Damage()):
-            for document in chunk(whole, config.chunk_characters):
-                yield document, judge(document)
+    found = list(inputs(given))  # before models are trained: there may be none
+    with TemporaryDirectory() as place:
+        judge = filters(_with_trained_models(config, resolved.seed, Path(place)))
+        for each in found:
+            for whole in read(source or "file", given, each, Damage()):
+                for document in chunk(whole, config.chunk_characters):
+                    yield document, judge(document)
+
+
+def _with_trained_models(data: Data, seed: int, place: Path) -> Mapping[str, FilterConfig]:
+    """The filters with the models of `data.models` that they name, trained in `place` as a run would."""
+    from lehr.artifacts.artifact import Artifact
+    from lehr.artifacts.folder_store import LocalStore
+    from lehr.data.filter_models import with_models
+    from lehr.pipeline.attempt import StageContext
+    from lehr.pipeline.registry import stage
+    from lehr.pipeline.run import run_stage
+    from lehr.pipeline.text_models import text_models
+    from lehr.stages.documents import MODEL
+
+    context, folders = StageContext(LocalStore(place)), dict[str, Path]()
+    for node in text_models(data, seed):
+        say(f"{node.name}: trained first", err=True)
+        spec = stage(node.kind)
+        ref = run_stage(spec, node.name, node.config, spec.inputs({}), context)
+        folders[node.name.removeprefix(MODEL)] = Artifact.open(context.fetch(ref.uri), uri=ref.uri).folder
+    return with_models(data.filters, folders)

@@ -67,7 +67,7 @@ class Deduplication(Config):
     against: list[str] = []  # folders of signatures of earlier corpora, which stay; what is like them is dropped here
     save: bool = False  # keep the signatures, so that a later corpus can be held against this one
     engine: Literal["duckdb", "spark"] = "duckdb"  # who joins; `spark` (to be installed) on a cluster; bytes are the same
-    memory_mib: Annotated[int, Field(ge=64)] = 64  # of DuckDB; beyond it, it writes to disk
+    memory_mib: Annotated[int, Field(ge=40)] = 40  # of DuckDB; beyond it, it writes to disk
     spark: SparkCluster | None = None  # of the engine `spark`
 
     @model_validator(mode="after")

@@ -153,16 +153,10 @@ class Decontaminator:
             found[owner].append(number)
         return found
 
-    def forget_boilerplate(self, documents: Iterable[Shared], limit: int, tasks: Collection[str]) -> int:
-        """Drop n-grams of `tasks` that occur in more than `limit` of `documents`: a phrase that a whole source repeats (the
-        wording of a form, a licence) is no evidence about one document. Returns the number dropped."""
-        seen = np.zeros(len(self._grams), np.int64)
-        for shared in documents:
-            seen[np.unique(np.array(shared, np.int64))] += 1
-        return self.forget_common(seen, limit, tasks)
-
     def forget_common(self, seen: np.ndarray, limit: int, tasks: Collection[str]) -> int:
-        """As `forget_boilerplate`, where the n-gram of number i occurs in seen[i] documents (int64)."""
+        """Drop n-grams of `tasks` that occur in more than `limit` documents, that of number i in seen[i] (int64): a phrase
+        that a whole source repeats (the wording of a form, a licence) is no evidence about one document. Returns the number
+        dropped."""
         mask = np.zeros(self._tasks_of.shape[1], np.uint64)
         for number in map(self._tasks.index, tasks):
             mask[number // 64] |= np.uint64(1 << number % 64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -66,3 +67,16 @@ def test_a_row_is_read_by_the_names_that_the_page_gives(tmp_path: Path, capsys: 
     )
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert found[0]["id"] == "a7" and found[1]["id"]
+
+
+def test_a_recipe_whose_filters_ask_a_model_is_tried_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tiny recipes' quality classifier is trained first, as a run would."""
+    recipes = DOCS.parent / "recipes"
+    with gzip.open(recipes / "data/speeches.jsonl.gz", "rt", encoding="utf-8") as file:
+        speech = json.loads(next(file))["text"]
+    (tmp_path / "texts.jsonl").write_text(json.dumps({"id": "a", "text": speech[:5000]}) + "\n", encoding="utf-8")
+    assert main(["data", "try", "tiny/olmo2", str(tmp_path / "texts.jsonl"), "--json"]) == 0
+    [found] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found["kept"] and found["scores"]["classifier.probability"] > 0.9
+    assert main(["data", "try", "tiny/olmo2", str(tmp_path / "none.jsonl")]) == 2
+    assert "trained" not in capsys.readouterr().err  # a mistake is said before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
+
 from lehr.data.decontaminate import Decontaminator
 from lehr.data.leaks import judged_text
 
@@ -13,6 +15,14 @@ def judged(index: Decontaminator, text: str) -> str | None:
     [shared] = index.shared([text])
     found = judged_text(index, text, shared)
     return found.worst if found else None
+
+
+def seen(index: Decontaminator, texts: list[str]) -> np.ndarray:
+    """In how many of the texts each n-gram of the index occurs."""
+    found = np.zeros(len(index), np.int64)
+    for shared in index.shared(texts):
+        found[sorted(set(shared))] += 1
+    return found
 
 
 def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:
@@ -26,9 +36,9 @@ def test_a_leak_is_found_and_boilerplate_is_no_leak() -> None:
     assert contaminated("Before. One, two; THREE four five six seven eight nine ten. After.") == "quiz"
     assert contaminated("one two three four five six seven eight nine and then ten") is None
     assert contaminated(form) == "held_out documents"
-    assert index.forget_boilerplate(index.shared([form] * 11), 10, ["held_out documents"]) > 0
+    assert index.forget_common(seen(index, [form] * 11), 10, ["held_out documents"]) > 0
     assert contaminated(form) is None
-    index.forget_boilerplate(index.shared([leak] * 50), 10, ["held_out documents"])
+    index.forget_common(seen(index, [leak] * 50), 10, ["held_out documents"])
     assert contaminated(leak) == "quiz"  # a leak stays one, however often it stands there
 
 
@@ -40,7 +50,7 @@ def test_an_ngram_of_two_tasks_counts_for_each() -> None:
         [found] = index.shared([more])
         assert judged(index, more) == "second"
         assert index.items(found) == {("first", 0): 3, ("second", 0): 4}  # of both texts, whichever comes first
-        index.forget_boilerplate([found] * 2, 1, ["second"])
+        index.forget_common(seen(index, [more] * 2), 1, ["second"])
         assert judged(index, more) is None and judged(index, f"{more} and {more}") == "first"
         assert index.items(found) == {("first", 0): 3}
 

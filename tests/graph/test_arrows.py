@@ -53,6 +53,10 @@ PACKAGE_OF_MODULE = {
     "grafana_foundation_sdk": "grafana-foundation-sdk",
     "olmo_core": "ai2-olmo-core",
     "lm_eval": "lm-eval",
+    **dict.fromkeys(
+        ("dpk_code_quality", "dpk_doc_quality", "dpk_fineweb_quality_annotator", "dpk_gopher_repetition_annotator"),
+        "data-prep-toolkit-transforms",
+    ),
     "yaml": "pyyaml",
     "kubernetes_validate": "kubernetes-validate",
     "mlflow": "mlflow-skinny",
@@ -207,9 +211,9 @@ def test_a_package_that_an_extra_brings_is_named_with_it_where_it_is_missing() -
 
 
 def peers() -> set[str]:
-    """Packages that benchmarks compare with: they lie apart, pinned in the Makefile's `peers` and `lm-eval`."""
-    recipes = re.findall(r"^(?:peers|lm-eval):.*\n((?:\t.*\n|  .*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert len(recipes) == 2, "the Makefile lacks the target `peers` or `lm-eval`"
+    """Packages that benchmarks compare with: they lie apart, pinned in the Makefile's `peers`, `lm-eval` and `taggers`."""
+    recipes = re.findall(r"^(?:peers|lm-eval|taggers):.*\n((?:\t.*\n|  .*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert len(recipes) == 3, "the Makefile lacks the target `peers`, `lm-eval` or `taggers`"
     return {name.lower() for recipe in recipes for name in re.findall(r"([A-Za-z0-9._-]+)==", recipe)}
 
 

@@ -58,11 +58,11 @@ class Corpora:
         return result
 
     def _found(self, joins: Joins, texts: Texts, apply: Apply) -> Iterator[np.ndarray]:
-        dropped = np.zeros(len(self.own), bool)
+        dropped = _Marks(len(self.own))
         for reason, field in enumerate(("url", "exact")):
             if getattr(self.config, field):
                 for numbers, firsts in joins.copies(self._keys(field, dropped)):  # after the last row
-                    dropped[numbers] = True
+                    dropped.add(numbers)
                     yield _records(numbers, firsts, reason)
         if self.config.fuzzy:
             verify = Verifier(self.config.fuzzy, self.own, self.earlier, texts)
@@ -80,13 +80,13 @@ class Corpora:
         path = folder / "documents.sig"
         keep_signatures(self.own, dropped["number"], path, signer, lambda numbers: signer.sets(texts(numbers.tolist())))
 
-    def _keys(self, field: str, dropped: NDArray[np.bool_]) -> Iterator[Keyed]:
+    def _keys(self, field: str, dropped: _Marks) -> Iterator[Keyed]:
         for numbers, records in self._rows(dropped):
             keys = records[field].astype(np.uint64)
             there = keys.any(axis=1)  # zeros: no URL
             yield Keyed(keys[there], numbers[there], np.zeros(int(there.sum())))
 
-    def _bands(self, dropped: NDArray[np.bool_]) -> Iterator[Keyed]:
+    def _bands(self, dropped: _Marks) -> Iterator[Keyed]:
         for numbers, records in self._rows(dropped):
             there = records["shingles"] > 0  # a text without words is similar to none
             keys = records["bands"][there].astype(np.uint64)
@@ -94,12 +94,28 @@ class Corpora:
             priorities = np.where(numbers[there] < 0, _EARLIER, records["priority"][there])
             yield Keyed(keys.reshape(-1, 1), np.repeat(numbers[there], bands), np.repeat(priorities, bands))
 
-    def _rows(self, dropped: NDArray[np.bool_]) -> Iterator[tuple[I64, np.ndarray]]:
+    def _rows(self, dropped: _Marks) -> Iterator[tuple[I64, np.ndarray]]:
         for start, records in self.earlier.batches():
             yield np.arange(start, start + len(records)), records
         for start, records in self.own.batches():
-            left = ~dropped[start : start + len(records)]
+            left = ~dropped.of(start, start + len(records))
             yield np.arange(start, start + len(records))[left], records[left]
+
+
+class _Marks:
+    """A bit for each of the numbers 0 ... count - 1."""
+
+    def __init__(self, count: int) -> None:
+        self._bits = np.zeros(-(-count // 8), np.uint8)
+
+    def add(self, numbers: I64) -> None:
+        np.bitwise_or.at(self._bits, numbers >> 3, np.uint8(1) << (numbers & 7).astype(np.uint8))
+
+    def of(self, start: int, end: int) -> NDArray[np.bool_]:
+        """Of each number from `start` to `end` - 1 whether it was added."""
+        first = start // 8
+        bits = np.unpackbits(self._bits[first : -(-end // 8)], bitorder="little")
+        return bits[start - 8 * first : end - 8 * first].astype(bool)
 
 
 def _records(numbers: I64, kept: I64, reason: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from tests.data.dedup.given import NumPyJoins
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[DuckDBJoins]:
-    with DuckDBJoins(tmp_path, memory_mib=64) as joins:
+    with DuckDBJoins(tmp_path, memory_mib=40) as joins:
         yield joins
 
 
@@ -121,7 +121,7 @@ def test_more_rows_than_memory_go_to_the_disk(tmp_path: Path) -> None:
     rows = [
         Keyed(keys[i : i + 100_000, None], np.arange(i, i + 100_000), np.zeros(100_000)) for i in range(0, len(keys), 100_000)
     ]
-    with DuckDBJoins(tmp_path, memory_mib=64) as engine:
+    with DuckDBJoins(tmp_path, memory_mib=40) as engine:
         found = list(engine.buckets(rows).pairs(1))
         assert sum(map(len, found)) == 1_000_000
         assert (found[0].first + found[0].other == 1_999_999).all()
