@@ -136,11 +136,11 @@ def local_digests(folder: Path, recipe: Path = RECIPE, overrides: Sequence[str] 
 
 
 @contextmanager
-def place(folder: Path) -> Iterator[Place]:
-    """Running; with the driver's account and rights from the chart, and alice bound to `lehr-submitter`."""
+def place(folder: Path, kind: type[JobPods] = JobPods) -> Iterator[Place]:
+    """Running; with the driver's account and rights from the chart, alice bound to `lehr-submitter`. `kind` runs the pods."""
     store = folder / "store"
     store.mkdir()
-    with seaweed(store) as address, forwarder(address) as way, home(folder / "home", JobPods) as made:
+    with seaweed(store) as address, forwarder(address) as way, home(folder / "home", kind) as made:
         assert isinstance(made.containers, JobPods)
         admin = made.world.admin
         keys = {"aws_access_key_id": KEY, "aws_secret_access_key": SECRET}
