@@ -55,6 +55,11 @@ class Seen:
         return self.condition("Failed", "FailureTarget")
 
     @property
+    def done(self) -> Object | None:
+        """With spares, from when enough of its pods have ended well: Kubernetes ends the others."""
+        return self.condition("Complete", "SuccessCriteriaMet")
+
+    @property
     def attempt(self) -> int:
         return attempt_of(self.job) if self.job is not None else 1
 
@@ -85,9 +90,9 @@ class AttemptLedger(Ledger):
             assert seen.job is not None
             uid = str(seen.job["metadata"]["uid"])
             there[uid] = (str(seen.job["metadata"]["name"]), self._end(uid, seen, moment))
-            if seen.condition("Complete") is not None:
+            if seen.done is not None:
                 well.add(uid)
-            if seen.condition("Complete") is not None or seen.failed is not None:
+            if seen.done is not None or seen.failed is not None:
                 over.add(uid)
             self._take_in(uid, seen, there)
         for pod, job in self.jobs.items():  # how pods end with their Job is no end of their own

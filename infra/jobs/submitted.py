@@ -98,8 +98,8 @@ def _of_stage(jobs: list[Object], pods: dict[str, list[Object]], driven: bool) -
 
 
 def _had(job: Object, pods: list[Object]) -> int:
-    """How many pods it has had. When one fails a Job, Kubernetes deletes the others and only counts them; those that were replaced
-    before that are there, and not counted."""
+    """How many pods it has had. When one fails a Job, Kubernetes deletes the others and only counts them; those that were
+    replaced before that are there, and not counted."""
     status = job.get("status", {})
     if not any(c["type"] in ("FailureTarget", "Failed") and c["status"] == "True" for c in status.get("conditions") or []):
         return len(pods)
