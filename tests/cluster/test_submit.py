@@ -16,7 +16,7 @@ from lehr.infra.kube.transport import connect
 from lehr.pipeline.attempt import StageContext
 from tests.cluster.conftest import TRAINING, eventually
 from tests.cluster.job_pods import JobPod
-from tests.cluster.submitted_runs import IMPATIENT, PLANTED, RECIPE, UNLABELLED, Place, local_digests, place
+from tests.cluster.submitted_runs import IMPATIENT, PLANTED, RECIPE, STARTED_SECONDS, UNLABELLED, Place, local_digests, place
 from tests.cluster.test_rights import VERBS, can_i
 from tests.staging import made_of
 
@@ -44,6 +44,8 @@ def expected(here: Path) -> dict[str, str]:
 
 def test_a_run_has_the_digests_of_a_laptop_and_its_keys_are_nowhere(there: Place, expected: dict[str, str]) -> None:
     run = there.submit(OUT)
+    print(f"started in {there.seconds:.1f} s of processor time")
+    assert there.seconds < STARTED_SECONDS
     assert there.ended(run) == "Complete", there.home.why()
     assert there.digests(OUT) == expected
     states = there.states(run)
