@@ -30,9 +30,10 @@ def flyte(tmp_path: Path) -> Iterator[Place]:
 def test_a_thousand_shards_in_at_most_64_pods(flyte: Place, tmp_path: Path) -> None:
     begun, most = time.monotonic(), 0
     flyte.engine.start(RUN, package(tmp_path, (TASKS,)), f"{TASKS}.shards", {"kinds": ["well"] * SHARDS})
-    while not (phase := flyte.engine.phase(RUN)) and time.monotonic() - begun < LIMIT_SECONDS:
+    while not (phase := flyte.engine.phase(RUN)) and not flyte.pods.errors and time.monotonic() - begun < LIMIT_SECONDS:
         most = max(most, sum("primary" not in pod.ended for pod in flyte.pods.of(RUN)))
         time.sleep(0.2)
+    assert not flyte.pods.errors
     pods = flyte.pods.of(RUN)
     seconds = time.monotonic() - begun
     print(f"{len(pods)} pods in {seconds:.0f} s, {most} at once")

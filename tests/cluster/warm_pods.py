@@ -13,16 +13,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any, cast
 
 from lehr.infra.kube.api import Api
+from lehr.infra.kube.transport import Reply, Request, Transport, connect
+from lehr.runtime.errors import InfraError
 from tests.cluster.containers import Container
 from tests.cluster.engine_pods import EnginePods
 from tests.cluster.job_pods import MAIN, JobPod
-from tests.cluster.plane import ControlPlane
+from tests.cluster.plane import ADMIN, ControlPlane
 
 ENTRY, TASKS = "pyflyte-map-execute", "tests.cluster.engine_tasks"
+PATIENCE = 120  # seconds, about
 LOADED = ("__main__", "flytekit.bin.entrypoint", TASKS, __name__)
 
 
@@ -68,11 +72,31 @@ class Forked:
         return self.poll()
 
 
+class Patient:
+    """Sends again, as a kubelet does, what a server with sixty-four pods at once did not answer in time."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def send(self, request: Request) -> Reply:
+        for _ in range(PATIENCE):
+            try:
+                reply = self._transport.send(request)
+            except InfraError:
+                time.sleep(1)
+                continue
+            if reply.status not in (429, 500, 503, 504):
+                return reply
+            time.sleep(1)
+        return self._transport.send(request)
+
+
 class WarmPods(EnginePods):
     """Main containers are forked."""
 
     def __init__(self, api: Api, plane: ControlPlane, folder: Path, programs: Path) -> None:
-        super().__init__(api, plane, folder, programs)
+        patient = cast("Transport", Patient(connect(plane.kubeconfig("pods", ADMIN))))
+        super().__init__(Api(patient), plane, folder, programs)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(LOADED))
 
