@@ -55,6 +55,11 @@ class Seen:
         return self.condition("Failed", "FailureTarget")
 
     @property
+    def done(self) -> Object | None:
+        """With spares, from when enough of its pods have ended well: Kubernetes ends the others."""
+        return self.condition("Complete", "SuccessCriteriaMet")
+
+    @property
     def attempt(self) -> int:
         return attempt_of(self.job) if self.job is not None else 1
 
@@ -85,9 +90,9 @@ class AttemptLedger(Ledger):
             assert seen.job is not None
             uid = str(seen.job["metadata"]["uid"])
             there[uid] = (str(seen.job["metadata"]["name"]), self._end(uid, seen, moment))
-            if seen.condition("Complete") is not None:
+            if seen.done is not None:
                 well.add(uid)
-            if seen.condition("Complete") is not None or seen.failed is not None:
+            if seen.done is not None or seen.failed is not None:
                 over.add(uid)
             self._take_in(uid, seen, there)
         for pod, job in self.jobs.items():  # how pods end with their Job is no end of their own
@@ -103,7 +108,7 @@ class AttemptLedger(Ledger):
         for pod_uid, pod in seen.pods.items():
             self.jobs[pod_uid] = uid
             end = end_of(pod)
-            there[pod_uid] = (str(pod["metadata"]["name"]), end if end is not None and _is_replaced(pod, end) else None)
+            there[pod_uid] = (str(pod["metadata"]["name"]), end if end is not None and is_replaced(pod, end) else None)
 
     def system_retries(self) -> int:
         """Attempts alone: pods that are replaced are bounded by themselves."""
@@ -121,11 +126,11 @@ class AttemptLedger(Ledger):
             return None
         if any(_going(pod, now) for pod in pods):
             return None
-        last = max((_seconds(pod, -math.inf) for pod, end in ends if not _is_replaced(pod, end)), default=-math.inf)
+        last = max((_seconds(pod, -math.inf) for pod, end in ends if not is_replaced(pod, end)), default=-math.inf)
         own = [
             Taken(str(pod["metadata"]["uid"]), end, now) for pod, end in ends
             if (not pod["metadata"].get("deletionTimestamp") or disruption(pod["status"]))
-            and not (_is_replaced(pod, end) and _seconds(pod, math.inf) < last - RECENT_SECONDS)
+            and not (is_replaced(pod, end) and _seconds(pod, math.inf) < last - RECENT_SECONDS)
         ]  # fmt: skip
         own += [self.taken[uid]] if uid in self.taken and now - self.taken[uid].at < RECENT_SECONDS else []
         said = str(failed.get("message") or failed.get("reason") or "its pods were ended")
@@ -159,7 +164,7 @@ def _taken(pod: Object, now: float) -> Taken | None:
     return Taken(str(pod["metadata"]["uid"]), End(name, Payer.SYSTEM, why), now) if why else None
 
 
-def _is_replaced(pod: Object, end: End) -> bool:
+def is_replaced(pod: Object, end: End) -> bool:
     """Whether Kubernetes makes another pod in its place (lehr.infra.jobs.specs), by its end."""
     return end.payer is not Payer.MISTAKE and (bool(disruption(pod.get("status", {}))) or end.code in REPLACED)
 

@@ -175,7 +175,7 @@ class Drive:
     def _explain(self, stage: Stage, found: Seen) -> None:
         """Say once what refuses the stage a pod, a quota for one: the run waits for that, at nobody's cost."""
         lives = sum(pod.get("status", {}).get("phase") not in ENDED for pod in found.pods.values())
-        if found.job is None or lives >= stage.nodes or found.condition("Complete", "Failed", "FailureTarget") is not None:
+        if found.job is None or lives >= stage.nodes or found.done is not None or found.failed is not None:
             self.asks.pop(stage.name, None)
             return
         now = time.monotonic()

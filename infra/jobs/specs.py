@@ -67,6 +67,8 @@ def _indexed(job: Object, asked: PodRequest, attempt: int) -> None:
     spec |= {"completions": pods, "parallelism": pods, "completionMode": "Indexed"}
     spec |= {"backoffLimitPerIndex": 0, "maxFailedIndexes": 0}
     del spec["backoffLimit"]
+    if asked.spares:  # on a full cluster the pod in a lost one's place may find no node for hours after the others are done
+        spec["successPolicy"] = {"rules": [{"succeededCount": asked.nodes}]}
     spec["podFailurePolicy"]["rules"] = _rules(REPLACED)
     for meta in (job["metadata"], spec["template"]["metadata"]):
         meta["labels"] = {**meta["labels"], ATTEMPT: str(attempt)}

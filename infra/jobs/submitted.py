@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lehr.infra.jobs.attempts import is_replaced
 from lehr.infra.jobs.payer import Payer, end_of
 from lehr.infra.jobs.refused import refusal
 from lehr.infra.jobs.submission import DRIVER, INDEX, RUN, STAGE, attempt_of, jobs_path, owner_uid, pods_path, selector
@@ -93,7 +94,19 @@ def _of_stage(jobs: list[Object], pods: dict[str, list[Object]], driven: bool) -
     waits = state == "running" and any(pod.get("status", {}).get("phase") == "Pending" for pod in its)
     if waits or (state == "failed" and driven and not _mistaken(its)):  # the driver makes the next attempt
         state = "waiting"
-    return replace(found, state=state, pods=sum(len(pods.get(each["metadata"]["uid"], [])) for each in jobs))
+    return replace(found, state=state, pods=sum(_had(each, pods.get(each["metadata"]["uid"], [])) for each in jobs))
+
+
+def _had(job: Object, pods: list[Object]) -> int:
+    """How many pods it has had. When one fails a Job, Kubernetes deletes the others and only counts them; those that were
+    replaced before that are there, and not counted."""
+    status = job.get("status", {})
+    if not any(c["type"] in ("FailureTarget", "Failed") and c["status"] == "True" for c in status.get("conditions") or []):
+        return len(pods)
+    leaving = (status.get("uncountedTerminatedPods") or {}).get("failed") or []
+    counted = sum(int(status.get(key) or 0) for key in ("active", "terminating", "failed", "succeeded")) + len(leaving)
+    replaced = sum((end := end_of(pod)) is not None and is_replaced(pod, end) for pod in pods)
+    return max(len(pods), counted + replaced)
 
 
 def _mistaken(pods: list[Object]) -> bool:

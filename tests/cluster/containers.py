@@ -85,7 +85,7 @@ class Containers:
         self.errors: list[str] = []
         self.logs: dict[str, str] = {}  # of pods that are gone, by name
         worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])  # each has a cluster of its own on the one loopback
-        self._addresses = (f"127.0.{worker + 1}.{number}" for number in itertools.count(1))
+        self._addresses = (f"127.{worker + 1}.{n // 250}.{n % 250 + 1}" for n in itertools.count())
 
     def changed(self, kind: str, pod: Object) -> None:
         """What the watch says of a pod."""

@@ -78,10 +78,10 @@ class Place:
 
 
 @contextmanager
-def place(folder: Path) -> Iterator[Place]:
-    """Running, with four machines of the fleet and the controller."""
-    (folder / "store").mkdir()
-    with seaweed(folder / "store") as direct, forwarder(direct) as way, home(folder / "home", EnginePods) as made:
+def place(folder: Path, kind: type[EnginePods] = EnginePods) -> Iterator[Place]:
+    """Running, with four machines of the fleet and the controller. `kind` runs the pods."""
+    (folder / "store").mkdir(parents=True)
+    with seaweed(folder / "store") as direct, forwarder(direct) as way, home(folder / "home", kind) as made:
         assert isinstance(made.containers, EnginePods)
         address = f"http://127.0.0.1:{way.port}"
         _install(made, address)

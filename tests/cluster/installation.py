@@ -143,8 +143,9 @@ def monitoring_types() -> list[Object]:
         return {"type": "object", "properties": {**dict.fromkeys(texts, text), **others}}
 
     selector = of(matchLabels=any_map, matchExpressions=listed(of("key", "operator", values=listed(text))))
-    relabelings = listed(of("regex", "action", sourceLabels=listed(text)))
-    endpoints = listed(of("port", "interval", "scrapeTimeout", relabelings=relabelings))
+    relabelings = listed(of("regex", "action", "targetLabel", "replacement", sourceLabels=listed(text)))
+    authorization = of(credentials=of("name", "key"))
+    endpoints = listed(of("port", "interval", "scrapeTimeout", relabelings=relabelings, authorization=authorization))
     rule = of("alert", "record", "expr", "for", "keep_firing_for", labels=any_map, annotations=any_map) | {"required": ["expr"]}
     group = of("name", rules=listed(rule)) | {"required": ["name"]}
     monitor = {"selector": selector, "sampleLimit": number}

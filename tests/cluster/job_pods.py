@@ -76,7 +76,7 @@ class JobPods(Containers):
 
     def of_stage(self, stage: str) -> list[JobPod]:
         found = [pod for pod in list(self.history.values()) if pod.pod["metadata"]["labels"].get("lehr.dev/stage") == stage]
-        return sorted(found, key=lambda pod: int(pod.address.rpartition(".")[2]))  # they are given out in order
+        return sorted(found, key=lambda pod: [int(part) for part in pod.address.split(".")])  # they are given out in order
 
     def serve_logs_of(self, node: str) -> None:
         """Tell the API server where the kubelet of `node` is."""

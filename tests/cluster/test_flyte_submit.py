@@ -18,12 +18,14 @@ pytest.importorskip("flytekit", reason="flytekit installs on Python 3.12 at most
 from tests.cluster.conftest import eventually
 from tests.cluster.engine import FLYTE_BUCKET, NAMESPACE, Paid
 from tests.cluster.engine_place import BUCKET, MACHINES, STORE, Place
+from tests.cluster.submitted_runs import STARTED_SECONDS, told
 from tests.storage.s3_server import SECRET as PLANTED
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 OUT = "s3://runs/from-a-laptop"
 FREE = Paid(0, 0)
+REGISTERED_SECONDS = 10.0  # of processor time: `lehr submit` where nothing is registered yet
 
 
 @dataclass
@@ -33,15 +35,15 @@ class Submitter:
     flyte: Place
     recipe: Path
     folder: Path
+    seconds: float = 0.0  # of processor time that the last command took
 
     def lehr(self, *arguments: str, code: int = 0) -> str:
         """What a command prints, both streams; it must end with `code`."""
         own = {"KUBECONFIG": str(self.flyte.home.kubeconfig), "LEHR_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT)}
         environment = {**self.flyte.flyteadmin.environment(), **own, "TMPDIR": str(self.folder)}
         command = [sys.executable, "-m", "lehr.cli.main", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=240)
-        said = done.stdout + done.stderr
-        assert done.returncode == code, f"{arguments}: {done.returncode}\n{said}\n{self.flyte.flyteadmin.answers.errors}"
+        said, found, self.seconds = told(command, environment)
+        assert found == code, f"{arguments}: {found}\n{said}\n{self.flyte.flyteadmin.answers.errors}"
         return said
 
     def submit(self, out: str, *more: str, code: int = 0) -> str:
@@ -81,6 +83,8 @@ def user(flyte: Place, tmp_path_factory: pytest.TempPathFactory) -> Submitter:
 def test_a_recipe_and_its_data_go_from_a_laptop_to_flyte_and_end_with_its_digests(user: Submitter, tmp_path: Path) -> None:
     said = user.submit(OUT)
     run = name_in(said)
+    print(f"registered and started in {user.seconds:.1f} s of processor time")
+    assert user.seconds < REGISTERED_SECONDS
     assert "registered: lehr.workflows.run.submitted, version " in said and f"{OUT}/report.html" in said
     assert f"status:  lehr status {run} --project lehr --domain development" in said
     flyteadmin = user.flyte.flyteadmin
@@ -117,6 +121,8 @@ def test_a_recipe_and_its_data_go_from_a_laptop_to_flyte_and_end_with_its_digest
 
     again = user.submit(OUT)
     assert "registered" not in again and name_in(again) != run
+    print(f"started in {user.seconds:.1f} s of processor time")
+    assert user.seconds < STARTED_SECONDS
     assert flyteadmin.ended(name_in(again)) == "SUCCEEDED"
     assert set(user.states(name_in(again))) == {"execution", "report"}, "all stages are found again"
 

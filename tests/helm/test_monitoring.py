@@ -131,6 +131,25 @@ def test_pods_of_runs_are_scraped_where_they_run_and_let_prometheus_in_at_that_p
 
 
 @cluster
+def test_servers_of_models_are_scraped_with_the_token_of_their_own_namespace() -> None:
+    """A namespace that is not named gets no token, and none is named by default."""
+    values = {"monitoring": {"servingPodMonitor": {"namespaces": ["chat", "training"]}}}
+    made = render(values, MONITORING)
+    found = [item for item in made if item["kind"] == "PodMonitor" and item["metadata"]["name"] == "lehr-serve"]
+    assert [item["metadata"]["namespace"] for item in found] == ["chat", "training"]
+    for item in found:
+        assert "namespaceSelector" not in item["spec"], "it looks at its own namespace"
+        (endpoint,) = item["spec"]["podMetricsEndpoints"]
+        assert endpoint["authorization"] == {"credentials": {"name": "lehr-serve", "key": "token"}}
+    (policy,) = (i["spec"] for i in made if i["kind"] == "NetworkPolicy" and i["metadata"]["name"] == "lehr-training")
+    assert [rule["ports"][0]["port"] for rule in policy["ingress"] if "ports" in rule] == [METRICS_PORT_NAME, "lehr-serve"]
+    values["monitoring"]["servingPodMonitor"]["existingSecret"] = ""
+    ends = [i["spec"]["podMetricsEndpoints"][0] for i in render(values, MONITORING) if i["metadata"]["name"] == "lehr-serve"]
+    assert len(ends) == 2 and not [end for end in ends if "authorization" in end]
+    assert not [item for item in render({}, MONITORING) if item["metadata"]["name"] == "lehr-serve"]
+
+
+@cluster
 def test_without_training_namespaces_nothing_of_theirs_is_scraped() -> None:
     made = render({"training": {"namespaces": []}}, MONITORING)
     assert [item["metadata"]["name"] for item in made if item["kind"] == "PodMonitor"] == ["lehr-controller"]

@@ -19,6 +19,7 @@ from tests.helm.values import merged, read
 
 pytestmark = pytest.mark.cluster
 Object = dict[str, Any]
+SERVING_PORT, SERVING_LABEL = "lehr-serve", f"{NAMES.prefix}/serve"  # of pods that people make: docs/serving.md
 CASES = ("default", "everything", "small", "flyte", "database")
 # A second kind of volumes and names: a database, artifacts on the volume, and a release of another name.
 DATABASE = {"mlflow": {"replicas": 2, "database": {"existingSecret": "db"}, "artifacts": {"destination": ""},
@@ -132,6 +133,7 @@ def test_ports_by_name_are_there(objects: list[Object]) -> None:
         assert {p["targetPort"] for p in item["spec"]["ports"]} <= by_component[component], item
     for item in of(objects, "PodMonitor"):
         ports = {METRICS_PORT_NAME} if "namespaceSelector" in item["spec"] else by_component["controller"]
+        ports = ports if place(item) == NAMES.namespace else {SERVING_PORT}
         assert {e["port"] for e in item["spec"]["podMetricsEndpoints"]} <= ports
     for item in of(objects, "ServiceMonitor"):
         ports = {p["name"] for s in of(objects, "Service") for p in s["spec"]["ports"]}
@@ -194,7 +196,7 @@ def test_names_of_labels_are_the_codes(objects: list[Object]) -> None:
     text = yaml.safe_dump(objects)
     used = set(re.findall(r"lehr\.dev/[a-z-]+", text)) - {"lehr.dev/settings-checksum", "lehr.dev/v"}
     known = {getattr(NAMES, name) for name in dir(NAMES) if name.endswith(("label", "annotation", "taint"))}
-    assert used <= known | {f"{NAMES.prefix}/suite"}, used - known
+    assert used <= known | {f"{NAMES.prefix}/suite", SERVING_LABEL}, used - known
 
 
 def test_the_settings_are_taken_by_the_controller(objects: list[Object]) -> None:

@@ -64,6 +64,8 @@ def test_spares_are_pods_of_the_same_job() -> None:
     stage = replace(RANKED, request=replace(RANKED.request, nodes=9, spares=2))
     job = stage_job(SUBMITTED, stage, OWNER)
     assert (job["spec"]["completions"], job["spec"]["parallelism"]) == (11, 11)
+    assert job["spec"]["successPolicy"] == {"rules": [{"succeededCount": 9}]}, "nobody waits for one that finds no node"
+    assert "successPolicy" not in stage_job(SUBMITTED, RANKED, OWNER)["spec"]
     assert len(f"{attempt_name('r' * 60, 's', 'abcdef', 1, 11)}-10") == LONGEST
 
 
@@ -227,6 +229,11 @@ def test_the_driver_makes_no_attempt_for_a_pod_that_is_replaced() -> None:
     cluster.there["a"] = attempt(1, pod("p1", **ended("primary", 137)))
     drive.once()
     assert cluster.made == [1] and said[-1] == "a: pod p1 ended and is replaced: exit code 137"
+    ended_with_it = pod("p2", **ended("primary", 143))  # Kubernetes ends whom nobody needs once enough have ended well
+    enough = [{"type": "SuccessCriteriaMet", "status": "True"}]
+    cluster.there["a"] = attempt(1, pod("p1", **ended("primary", 137)), ended_with_it, conditions=enough)
+    drive.once()
+    assert cluster.made == [1] and len([line for line in said if "ended" in line]) == 1, said
     cluster.there["a"] = attempt(1, conditions=[{"type": "Complete", "status": "True"}])
     drive.once()
     assert said[-1] == "a: finished after 0 retries of the user's and 0 of the system's, 1 pods replaced"

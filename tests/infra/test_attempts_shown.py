@@ -87,6 +87,19 @@ def test_status_has_a_row_for_a_stage_with_its_pods_counted() -> None:
     assert states(Server([over, ATTEMPTS[1]], first), "n", "r")[1].state == "failed"  # type: ignore[arg-type]
 
 
+def test_pods_that_kubernetes_has_deleted_with_a_failed_attempt_are_counted() -> None:
+    """One was killed and replaced; then one made a mistake, and the two others are gone."""
+    pods = [owned(pod("s-1-1", **ended("primary", 137)), "s-1", 1), owned(pod("s-1-0", **ended("primary", 2)), "s-1", 0)]
+    over = job("driver", "driver", conditions=[{"type": "Failed", "status": "True"}])
+    for kind, counts in (
+        ("FailureTarget", {"failed": 1, "terminating": 2}),
+        ("FailureTarget", {"failed": 1, "terminating": 1, "uncountedTerminatedPods": {"failed": ["x"]}}),
+        ("Failed", {"failed": 3}),
+    ):
+        failed = job("s-1", "s", 1, [{"type": kind, "status": "True", "message": "m"}], **counts)
+        assert states(Server([over, failed], pods), "n", "r")[1].pods == 4, kind  # type: ignore[arg-type]
+
+
 def test_the_log_is_rank_0s_unless_another_is_asked_for() -> None:
     server = Server(ATTEMPTS, [owned(pod(f"s-2-{n}", "Running"), "s-2", n) for n in (1, 0)])
     for index in (0, 1):

@@ -54,11 +54,14 @@ def test_the_builder_gets_every_room_and_no_more() -> None:
     assert kept == rooms | {"lehr", "pyproject.toml", "requirements.lock", "README.md", "LICENSE"}
 
 
-def _built(folder: Path, **given: str) -> subprocess.CompletedProcess[str]:
-    """build.sh with builders of ours on the path: each writes down what it is called with."""
-    for name in ("docker", "podman", "buildah"):
-        answers = "exit 1" if name == "docker" else "exit 0"
-        (folder / name).write_text(f'#!/bin/sh\n[ "$1" = info ] && {answers}\necho {name} "$@"\n')
+BUILDERS = ("docker", "podman", "buildah")
+
+
+def _built(folder: Path, answer: tuple[str, ...] = BUILDERS[1:], **given: str) -> subprocess.CompletedProcess[str]:
+    """build.sh with builders of ours on the path: each writes down what it is called with, and the time that it is told."""
+    for name in BUILDERS:
+        answers = "exit 0" if name in answer else "exit 1"
+        (folder / name).write_text(f'#!/bin/sh\n[ "$1" = info ] && {answers}\necho {name} "$@" at "$SOURCE_DATE_EPOCH"\n')
         (folder / name).chmod(0o755)
     environment = {
         "PATH": f"{folder}:{os.environ['PATH']}",
@@ -83,6 +86,22 @@ def test_the_builder_that_answers_is_called_with_the_commits_time(tmp_path: Path
     assert "--tag lehr:1 --network host ." in done.stdout and "EXTRAS=all" in done.stdout
     assert f"--build-arg VERSION={__version__} --build-arg" in done.stdout
     assert _built(tmp_path, BUILDER="buildah").stdout.startswith("buildah build --format oci --layers ")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git says when the commit was")
+def test_docker_podman_and_buildah_are_asked_in_this_order_and_each_in_its_own_words(tmp_path: Path) -> None:
+    """docker has no option for the time: it reads the variable. A command whose daemon does not answer builds nothing."""
+    starts = {"docker": "docker build --build-arg", "podman": "podman build --format oci --timestamp",
+              "buildah": "buildah build --format oci --layers --timestamp"}  # fmt: skip
+    for count, name in enumerate(BUILDERS):
+        done = _built(tmp_path, BUILDERS[count:], TORCH_INDEX="https://example.org/cpu", EXTRAS="cluster,track")
+        assert done.returncode == 0 and done.stdout.startswith(starts[name]), done
+        assert "--build-arg TORCH_INDEX=https://example.org/cpu --build-arg EXTRAS=cluster,track " in done.stdout
+        (at,) = re.findall(r"--build-arg SOURCE_DATE_EPOCH=(\d+) ", done.stdout)
+        assert done.stdout.endswith(f" . at {at}\n" if name == "docker" else " . at \n"), done.stdout
+    none = _built(tmp_path, ())
+    assert none.returncode == 2 and "no docker, podman or buildah that answers" in none.stderr and not none.stdout
+    assert _built(tmp_path, (), BUILDER="docker").stdout.startswith(starts["docker"]), "who is named is not asked first"
 
 
 @pytest.mark.parametrize(
