@@ -20,8 +20,8 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ.pop("LEHR_DEBUG", None)
 # Tests start `lehr` a thousand times, and compiling its modules anew takes 1.5 s of a core each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# Processor time of what lives for seconds: Go collects garbage less often, a JVM compiles less, and kernels that torch compiled for
-# an earlier run of the tests are found again.
+# Processor time of what lives for seconds: Go collects garbage less often, a JVM compiles less, and kernels that torch compiled
+# for an earlier run of the tests are found again.
 os.environ.setdefault("GOGC", "400")
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("~/.cache/lehr/inductor").expanduser()))
