@@ -6,7 +6,7 @@ import math
 from collections import deque
 
 WINDOW, SIGMAS, FEWEST = 1000, 7.0, 32
-_SEVERAL = 5  # spikes: as many as the alert LehrSpikeStorm bears
+SEVERAL = 5  # spikes that are borne: more are told, here and by the alert LehrSpikeStorm
 
 
 class SpikeScore:
@@ -32,7 +32,7 @@ class SpikeScore:
     def tells(self) -> bool:
         """Whether the share says anything yet: one spike of 88 steps is 1 %, and healthy. Told apart from a tenth of a per cent
         it can be after 1,000 steps, or when spikes are several."""
-        return self._count >= WINDOW or self._spikes > _SEVERAL
+        return self._count >= WINDOW or self._spikes > SEVERAL
 
     def _stands_out(self, value: float) -> bool:
         n = len(self._seen)

@@ -187,7 +187,7 @@ def publish(run: RunRef, refs: Mapping[str, ArtifactRef]) -> ReportData:
     made = [*_ancestors(refs, base), *(Made(node.name, node.kind, _open(refs[node.name])) for node in this.nodes)]
     unfinished = {name: spent_on(entries) for name, entries in place.store().unfinished().items()}
     ours = portable(this.recipe, place.folder)
-    peak = None if in_pod() else s.memory.bytes()  # a pod that publishes did not do the work
+    peak = s.memory.bytes() if s.memory is not None else None
     record = RunRecord(ours, made, run.command, s.reused, time.monotonic() - s.began, unfinished, peak)
     report = write_public(record, place.folder)
     place.share([*PUBLIC, "model"])

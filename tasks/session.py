@@ -48,7 +48,7 @@ class Session:
     mlflow: MlflowTracker | None
     counts: SharedCounts
     folder: Path
-    memory: PeakMemory
+    memory: PeakMemory | None  # none in a pod: what publishes there did not do the work
     began: float = field(default_factory=time.monotonic)
     done: bool = False  # set once the run is published; a session closed before that is recorded as failed
     over: bool = False  # set by an error that ends the run; in a pod, whose end is not the run's, nothing else does
@@ -71,7 +71,8 @@ class Session:
             endpoint.withdraw(self.folder)
             self.counts.close()
             self.power.close()
-            self.memory.close()
+            if self.memory is not None:
+                self.memory.close()
 
 
 _current: Session | None = None
@@ -104,7 +105,7 @@ def open_session(run: RunRef, recipe: Recipe, stages: Sequence[str], *, metrics_
     folder = RunLocation(run.root).folder
     if url and not in_pod():
         endpoint.announce(folder, url)  # for `lehr watch`
-    _current = Session(tracker, power, progress, tracked, counts, folder, PeakMemory())
+    _current = Session(tracker, power, progress, tracked, counts, folder, None if in_pod() else PeakMemory())
     atexit.register(_current.close)
     set_progress_source(progress.words)
     return _current

@@ -5,12 +5,13 @@ from __future__ import annotations
 from lehr.monitoring.metrics import run as m
 from lehr.monitoring.rules.recording import DATA_WAIT, goodput
 from lehr.monitoring.rules.rule import RUN, STAGE, Alert, highest, increase, mean, rate
+from lehr.monitoring.spikes import SEVERAL
 
 OF = "{{ $labels.stage }} of {{ $labels.run }}"
 SILENT_SECONDS, SILENT_STEPS = 300, 20  # no step for so long, and for so many times a step's mean time
 HUNG_SECONDS = 7200  # whatever it does between steps
 ROSE, ROSE_NATS = 0.2, 0.1
-SPIKES, SPIKE_SHARE = 5, 0.05
+SPIKE_SHARE = 0.05
 SLOWEST = 1.1
 RESTARTS = 3
 GOODPUT = 0.9
@@ -55,7 +56,7 @@ def _diverging() -> Alert:
 
 def _spike_storm() -> Alert:
     skipped = increase(m.TRAIN_STEPS_SKIPPED, "30m", STAGE)
-    expr = f"({skipped} > {SPIKES}) / {increase(m.TRAIN_STEPS, '30m', STAGE)} > {SPIKE_SHARE}"
+    expr = f"({skipped} > {SEVERAL}) / {increase(m.TRAIN_STEPS, '30m', STAGE)} > {SPIKE_SHARE}"
     return Alert(
         "LehrSpikeStorm",
         "warning",
